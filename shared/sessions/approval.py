@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -39,8 +40,8 @@ from shared.sessions.events import Event, EventType, SessionEventPublisher
 from shared.sessions.live.groups import groups_of_roles
 from shared.sessions.models import ApprovalStatus
 from shared.sessions.records.approval_policy import NoticeKind
-from shared.sessions.records.approvals import ApprovalRecord, NewApproval, VoteEffect
-from shared.sessions.records.pages import ApprovalFilter, Page
+from shared.sessions.records.approvals import ApprovalBelow, ApprovalRecord, NewApproval, VoteEffect
+from shared.sessions.records.pages import MAX_LIMIT, ApprovalFilter, Page
 from shared.sessions.repository import ApprovalRepository, ToolCallRepository
 from shared.sessions.tools.registry import ready
 from shared.signing import ApprovalLinks
@@ -77,6 +78,15 @@ class ApprovalView:
     may_decide: bool
     refusal: str | None
     context: ApprovalContext
+
+
+@dataclass(frozen=True, slots=True)
+class AskedIn:
+    """An approval that a turn of a session waits for. turn_id: of that turn, which may be above the approval's own."""
+
+    approval: Approval
+    turn_id: str
+    may_decide: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +208,30 @@ class ToolApprovalManager:
     async def context(self, approval_id: str, principal: Principal) -> ApprovalContext:
         """What led to its call, as far as its policy shows it to the caller. Raises NotFound as `get`."""
         return await self._context(await self._visible(approval_id, principal, datetime.now(UTC)), principal)
+
+    async def asked_in(self, session_id: str, approval_id: str, principal: Principal) -> AskedIn:
+        """An approval that a turn of a session waits for, its own or one of a subagent: for everyone who may read the
+        session, since the stream of the turn tells of it. Raises NotFound."""
+        await self._sessions.get(session_id, principal.user_id)
+        turn_id = await self._approvals.waits_for(session_id, approval_id)
+        record = None if turn_id is None else await self._approvals.get(approval_id, principal.user_id)
+        if turn_id is None or record is None:
+            raise NotFound(ErrorCode.TOOL_NOT_FOUND, _NO_APPROVAL)
+        return AskedIn(public_approval(record), turn_id, may_decide(record, principal, datetime.now(UTC)))
+
+    async def pending_of(self, session_id: str, turn_id: str, principal: Principal) -> list[Approval]:
+        """What a turn waits for now, its own and what its subagents ask; oldest first. Raises NotFound."""
+        await self._sessions.get(session_id, principal.user_id)
+        wanted = ApprovalFilter(status=ApprovalStatus.PENDING, turn_id=turn_id)
+        own = await self._approvals.list_in_session(session_id, wanted, Page(limit=MAX_LIMIT))
+        below = await self._approvals.list_below([turn_id], ApprovalStatus.PENDING)
+        return [public_approval(record) for record in [*reversed(own), *(one.approval for one in below)]]
+
+    async def below(self, session_id: str, turn_ids: Sequence[str], principal: Principal) -> list[ApprovalBelow]:
+        """What the subagents of turns of a session have asked people for, for everyone who may read the session; oldest
+        first. Raises NotFound."""
+        await self._sessions.get(session_id, principal.user_id)
+        return await self._approvals.list_below(turn_ids)
 
     async def inbox(
         self, principal: Principal, wanted: ApprovalFilter, page: Page

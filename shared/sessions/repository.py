@@ -32,6 +32,7 @@ from shared.sessions.models import (
 )
 from shared.sessions.records.approval_policy import NoticeKind
 from shared.sessions.records.approvals import (
+    ApprovalBelow,
     ApprovalNotes,
     ApprovalRecord,
     CallContext,
@@ -172,7 +173,7 @@ class TurnRepository(Protocol):
         ...
 
     async def tool_calls(self, session_id: str, ids: Sequence[str]) -> list[ToolCall]:
-        """Those of the session; others are left out."""
+        """Those of the session and of its subagents; others are left out."""
         ...
 
     async def list_messages(self, session_id: str, wanted: MessageFilter, page: Page) -> list[tuple[int, Message]]:
@@ -485,6 +486,15 @@ class ApprovalRepository(Protocol):
 
     async def list_in_session(self, session_id: str, wanted: ApprovalFilter, page: Page) -> list[ApprovalRecord]:
         """Whoever may decide them; ordered as `list_for`. Whether the caller may read the session was asked before."""
+        ...
+
+    async def list_below(self, turn_ids: Sequence[str], status: ApprovalStatus | None = None) -> list[ApprovalBelow]:
+        """What the subagents that these turns wait for have asked people for, oldest first: the newest MAX_LIMIT, or as
+        many as CutRows. Whether the caller may read the turns was asked before."""
+        ...
+
+    async def waits_for(self, session_id: str, approval_id: str) -> str | None:
+        """The turn of a session that waits for an approval, its own or one of a subagent; None: there is none."""
         ...
 
     async def vote(self, approval_id: str, vote: VoteRecord, notes: VoteNotes, *, now: datetime) -> Voted:

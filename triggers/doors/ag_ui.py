@@ -9,6 +9,7 @@ from shared.errors import ErrorCode, InvalidInput, NotFound
 from shared.ids import is_valid_id
 from shared.rights import Action
 from shared.sessions.agents.agent import DEFAULT_AGENT
+from shared.sessions.approval import AskedIn
 from shared.sessions.approvals.models import NewDecision
 from shared.sessions.doors.ag_ui.door import AgUiDoor
 from shared.sessions.doors.ag_ui.request import (
@@ -97,22 +98,21 @@ async def _ask(call: Call, body: RunAgentInput, asked: Question) -> Response:
 
 async def _resume(call: Call, body: RunAgentInput, asked: Answers) -> Response:
     session_id = await entering.find_session(call, asked.run.thread_id)
-    given = [answer for answer in asked.given if answer.decision is not None]
-    abandoned = [answer for answer in asked.given if answer.decision is None]
     results = await _results(call, session_id, asked)
     if not (results or asked.given or asked.questions):
         return await _ask(call, body, question(body))  # run again: the stream broke off behind a result
-    turns = {await _turn_of(call, session_id, answer) for answer in asked.given}
+    interrupts = [(answer, await _asked(call, session_id, answer)) for answer in asked.given]
+    turns = {of.turn_id for _, of in interrupts}
     turns |= {await _turn_of_question(call, session_id, one) for one in asked.questions}
     if results:
         turns |= {await entering.turn_of_results(call, session_id, results) or ""}
     if len(turns) > 1:
         field = [one.field for many in (asked.given, asked.questions, results) for one in many][-1]
         raise refused(field, "belongs to another turn than the others")
-    no = [answer for answer in abandoned if await _may_still_decide(call, answer)]
     answers = [
         entering.GivenAnswer(answer.approval_id, answer.decision or NewDecision(decision=Decision.REJECT), answer.field)
-        for answer in [*given, *no]
+        for answer, of in sorted(interrupts, key=lambda one: one[0].decision is None)
+        if answer.decision is not None or (of.may_decide and of.approval.status is ApprovalStatus.PENDING)
     ]
     if answers:
         await entering.decide_all(call, session_id, answers)
@@ -159,18 +159,11 @@ async def _turn_of_question(call: Call, session_id: str, given: AnsweredQuestion
     raise refused(given.field, "is no interrupt of this thread")
 
 
-async def _turn_of(call: Call, session_id: str, answer: Answered) -> str:
-    """Raises InvalidInput for what is no approval of this session."""
+async def _asked(call: Call, session_id: str, answer: Answered) -> AskedIn:
+    """Raises InvalidInput for what no turn of this session waits for."""
     try:
         if is_valid_id(answer.approval_id):
-            approval = await call.services.approvals.get(answer.approval_id, call.principal)
-            if approval.session_id == session_id:
-                return approval.turn_id
+            return await call.services.approvals.asked_in(session_id, answer.approval_id, call.principal)
     except NotFound:
         pass
     raise refused(answer.field, "is no interrupt of this thread")
-
-
-async def _may_still_decide(call: Call, answer: Answered) -> bool:
-    seen = await call.services.approvals.view(answer.approval_id, call.principal)
-    return seen.may_decide and seen.approval.status is ApprovalStatus.PENDING

@@ -24,6 +24,7 @@ from shared.sessions.doors.ai_sdk.request import (
 from shared.sessions.doors.ai_sdk.wire import HEADER, NEWEST, OLDEST, UiMessageStream, of_answer_id
 from shared.sessions.doors.files import MAX_BODY_BYTES
 from shared.sessions.doors.reader import Told
+from shared.sessions.doors.stored import CallBelow
 from shared.sessions.doors.threads import is_thread
 from shared.sessions.models import (
     Concurrency,
@@ -175,9 +176,13 @@ async def list_ai_sdk_messages(call: Call, _: None) -> Response:
     newest = Page(limit=MAX_LIMIT)
     stored, older = await history.list_messages(session_id, call.principal, MessageFilter(descending=True), newest)
     asked, _cursor = await call.services.approvals.of_session(session_id, call.principal, ApprovalFilter(), newest)
+    shown = whole_turns(stored, has_more=older is not None)
+    turns = {message.turn_id for message in shown if message.turn_id is not None and message.tool_calls}
+    below = await call.services.approvals.below(session_id, sorted(turns), call.principal) if turns else []
     messages = ui_messages(
-        whole_turns(stored, has_more=older is not None),
+        shown,
         {approval.tool_call_id: approval for approval in asked},
+        [CallBelow.of(one) for one in below],
         open_turn_id=None if found is None else found.turn.id,
     )
     return ok(ChatHistory(messages=messages))
@@ -267,7 +272,7 @@ async def _answer(call: Call, session_id: str, asked: Answers, known: dict[str, 
     await entering.answer_all(call, results)
     told = Told(
         after=asked.seen,
-        decided=frozenset(approval.id for approval in decided),
+        decided=frozenset(one.approval.id for one in decided),
         answered=frozenset(given.tool_call_id for given in results),
     )
     turn_id = turn_id or decided[0].turn_id

@@ -15,7 +15,8 @@ from pydantic import ValidationError
 from activities import durable_client
 from shared.errors import BudgetExceeded, Conflict, ErrorCode, Gone, InvalidInput, NotFound
 from shared.ids import is_valid_id
-from shared.sessions.approvals.models import Approval, NewDecision
+from shared.sessions.approval import AskedIn
+from shared.sessions.approvals.models import NewDecision
 from shared.sessions.doors.door import Door
 from shared.sessions.doors.files import SentFile
 from shared.sessions.doors.reader import Told
@@ -102,28 +103,28 @@ async def regenerate(call: Call, session_id: str, message_id: str, body: Regener
 
 async def decide_all(
     call: Call, session_id: str, answers: Sequence[GivenAnswer], *, turn_id: str | None = None
-) -> list[Approval]:
-    """Decide approvals of one turn of a session, and return them as they are then. One that somebody else has decided
-    meanwhile stands, and is no failure: the stream tells what it is. turn_id: of this one; None: of any.
+) -> list[AskedIn]:
+    """Decide approvals that one turn of a session waits for, its own and those of its subagents, and return what they
+    were before. One that somebody else has decided meanwhile stands, and is no failure: the stream tells what it is.
+    turn_id: of this one; None: of any.
 
     Nothing is decided when one of them is not of this session or of another turn. Raises InvalidInput, NotFound,
     Conflict (their own request), Gone.
     """
-    turns = {(await _approval_of(call, session_id, answer)).turn_id for answer in answers}
+    asked = [await asked_of(call, session_id, answer.approval_id, answer.field) for answer in answers]
+    turns = {one.turn_id for one in asked}
     if len(turns | ({turn_id} if turn_id is not None else set())) > 1:
-        raise _refused(answers[-1], "belongs to another turn than the others")
-    decided = []
+        raise _refused(answers[-1].approval_id, answers[-1].field, "belongs to another turn than the others")
     for answer in answers:
         try:
-            approval = await decide(call, answer.approval_id, answer.decision)
+            await decide(call, answer.approval_id, answer.decision)
         except (Conflict, Gone):
-            approval = await call.services.approvals.get(answer.approval_id, call.principal)
-            if approval.status is ApprovalStatus.PENDING:
+            now = await call.services.approvals.asked_in(session_id, answer.approval_id, call.principal)
+            if now.approval.status is ApprovalStatus.PENDING:
                 raise
         finally:
             await send_now(call)
-        decided.append(approval)
-    return decided
+    return asked
 
 
 async def keep_files(call: Call, session_id: str, files: Sequence[SentFile]) -> list[str]:
@@ -217,23 +218,23 @@ def _tools_of_the_wire() -> Iterator[None]:
         raise InvalidInput(exc.code, f"{told}.", errors=errors) from None
 
 
-async def _approval_of(call: Call, session_id: str, answer: GivenAnswer) -> Approval:
+async def asked_of(call: Call, session_id: str, approval_id: str, field: str) -> AskedIn:
+    """An approval that a turn of a session waits for, its own or one of a subagent. field: where it stands in the body.
+    Raises InvalidInput for what is none."""
     try:
-        if not is_valid_id(answer.approval_id):
-            raise _refused(answer, "is no id")
-        approval = await call.services.approvals.get(answer.approval_id, call.principal)
+        if is_valid_id(approval_id):
+            return await call.services.approvals.asked_in(session_id, approval_id, call.principal)
+        why = "is no id"
     except NotFound:
-        raise _refused(answer, "is no approval of this session") from None
-    if approval.session_id != session_id:
-        raise _refused(answer, "is no approval of this session")
-    return approval
+        why = "is no approval of this session"
+    raise _refused(approval_id, field, why)
 
 
-def _refused(answer: GivenAnswer, why: str) -> InvalidInput:
+def _refused(approval_id: str, field: str, why: str) -> InvalidInput:
     return InvalidInput(
         ErrorCode.VALIDATION_ERROR,
-        f"{answer.field}: {answer.approval_id[:64]!r} {why}.",
-        errors=[{"field": answer.field, "message": why}],
+        f"{field}: {approval_id[:64]!r} {why}.",
+        errors=[{"field": field, "message": why}],
     )
 
 

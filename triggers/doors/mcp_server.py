@@ -244,12 +244,7 @@ async def _told(call: Call, turn: Turn, wait_s: float) -> JsonObject:
         wanted = MessageFilter(role=MessageRole.ASSISTANT, turn_id=turn.id, descending=True)
         found, _ = await call.services.history.list_messages(turn.session_id, call.principal, wanted, Page(limit=1))
         answer = found[0].content if found else None
-    waiting, _ = await call.services.approvals.of_session(
-        turn.session_id,
-        call.principal,
-        ApprovalFilter(status=ApprovalStatus.PENDING, turn_id=turn.id),
-        Page(),
-    )
+    waiting = await call.services.approvals.pending_of(turn.session_id, turn.id, call.principal)
     return answered(now, str(ResponseId(turn.session_id, turn.id)), answer, waiting)
 
 

@@ -11,7 +11,6 @@ from azurefunctions.extensions.http.fastapi import Response
 from shared.errors import Conflict, ErrorCode, InvalidInput, NotFound
 from shared.rights import Action
 from shared.sessions.agents.agent import DEFAULT_AGENT
-from shared.sessions.approvals.models import Approval
 from shared.sessions.doors.files import MAX_BODY_BYTES
 from shared.sessions.doors.responses.door import ResponsesDoor
 from shared.sessions.doors.responses.ids import ResponseId
@@ -269,20 +268,20 @@ async def _decide(call: Call, body: NewResponse) -> tuple[ResponseId, Turn]:
     previous, turn = await _response(call, body.previous_response_id, "previous_response_id")
     given = [entering.GivenAnswer(approval_id, decision, field) for field, approval_id, decision in body.answers()]
     for answer in given:
-        if await _turn_of(call, answer.approval_id) != previous.turn_id:
+        if await _turn_of(call, previous.session_id, answer.approval_id) != previous.turn_id:
             raise refused(answer.field, "is no approval request of previous_response_id")
     results = [entering.GivenResult(output.call_id, output.text, None, field) for field, output in body.outputs()]
     if await entering.turn_of_results(call, previous.session_id, results) not in {None, previous.turn_id}:
         raise refused(results[0].field, "is no call of previous_response_id")
-    decided: list[Approval] = await entering.decide_all(call, previous.session_id, given)
+    decided = await entering.decide_all(call, previous.session_id, given)
     await entering.answer_all(call, results)
-    first = decided[0].tool_call_id if decided else results[0].tool_call_id
+    first = decided[0].approval.tool_call_id if decided else results[0].tool_call_id
     return ResponseId(previous.session_id, previous.turn_id, first), turn
 
 
-async def _turn_of(call: Call, approval_id: str) -> str | None:
+async def _turn_of(call: Call, session_id: str, approval_id: str) -> str | None:
     try:
-        return (await call.services.approvals.get(approval_id, call.principal)).turn_id
+        return (await call.services.approvals.asked_in(session_id, approval_id, call.principal)).turn_id
     except NotFound:
         return None
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from shared.sessions.events import EventType, FrameType
 from shared.sessions.models import JsonObject, WaitKind
 
@@ -11,13 +13,15 @@ _ASKING = "asking"
 
 _BY_PEOPLE = frozenset({_PENDING, _ASKING})
 
-_ENDS_CALL = frozenset({EventType.TOOL_CALL_COMPLETED, EventType.TOOL_CALL_FAILED, EventType.TOOL_CALL_REJECTED})
+ENDS_CALL = frozenset({EventType.TOOL_CALL_COMPLETED, EventType.TOOL_CALL_FAILED, EventType.TOOL_CALL_REJECTED})
 
 
 class TurnProgress:
     """Takes a turn's events in order, from its beginning."""
 
-    def __init__(self) -> None:
+    def __init__(self, below: Mapping[str, TurnProgress] | None = None) -> None:
+        """below: the turns of subagents, by the call that each answers; it may grow."""
+        self._below = {} if below is None else below
         self._answer: str | None = None
         self._ended: set[str] = set()
         self._repeats: str | None = None
@@ -30,13 +34,26 @@ class TurnProgress:
 
     @property
     def pending(self) -> set[str]:
-        """Ids of the tool calls that wait for people: for an approval, or an answer."""
-        return {call_id for call_id, state in self._open.items() if state in _BY_PEOPLE}
+        """Ids of the tool calls that wait for people: for an approval, or an answer. Those of subagents are among
+        them."""
+        own = {call_id for call_id, state in self._open.items() if state in _BY_PEOPLE}
+        return own.union(*(self._below[call_id].pending for call_id in self._open if call_id in self._below))
 
     @property
     def is_waiting(self) -> bool:
-        """All that is left of the step waits for people, or for their clients."""
-        return self._answer is None and bool(self._open) and all(state in _BY_PEOPLE for state in self._open.values())
+        """All that is left of the step waits for people, or for their clients, here or in a subagent."""
+        if self._answer is not None or self.is_over or not self._open:
+            return False
+        return all(state in _BY_PEOPLE or self._waits_below(call_id) for call_id, state in self._open.items())
+
+    def _waits_below(self, call_id: str) -> bool:
+        turn = self._below.get(call_id)
+        return turn is not None and turn.is_waiting
+
+    @property
+    def is_running_calls(self) -> bool:
+        """Its answer is written, and a call is neither over nor known to wait for people."""
+        return self._answer is None and any(state not in _BY_PEOPLE for state in self._open.values())
 
     def take(self, envelope: JsonObject) -> bool:
         """Note an event. False for a repetition that nobody has to hear of: an answer that has ended is told again when
@@ -58,8 +75,8 @@ class TurnProgress:
                 self._open[call_id] = "approved"
         elif kind in {EventType.TOOL_CALL_WAITING, EventType.TOOL_CALL_ANSWERED}:
             return self._take_wait(kind, envelope["data"]["wait"])
-        elif kind in _ENDS_CALL:
-            self._close(call_of(envelope))
+        elif kind in ENDS_CALL:
+            self.close(call_of(envelope))
         return True
 
     def _take_wait(self, kind: str, wait: JsonObject) -> bool:
@@ -93,13 +110,18 @@ class TurnProgress:
             self._answer = None
         return True
 
-    def _close(self, call_id: str) -> None:
+    def close(self, call_id: str) -> None:
+        """A call is over."""
         self._closed.add(call_id)
         self._open.pop(call_id, None)
 
     def has_told(self, message_id: str) -> bool:
         """Whether an answer was told to its end."""
         return message_id in self._ended
+
+    def has_open(self, call_id: str) -> bool:
+        """Whether a call was told, and not its end."""
+        return call_id in self._open
 
     def has_closed(self, call_id: str) -> bool:
         """Whether the end of a call was told."""

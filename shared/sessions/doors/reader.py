@@ -12,18 +12,29 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from shared.errors import NotFound, Transient
 from shared.sessions.approvals.models import Approval
 from shared.sessions.approvals.voting import public_approval
+from shared.sessions.doors.below import WatchedTurn
 from shared.sessions.doors.door import Door
-from shared.sessions.doors.progress import TurnProgress, call_of
-from shared.sessions.doors.stored import answer_events, end_events, outcome_event, pending_event, wait_event
+from shared.sessions.doors.progress import call_of
+from shared.sessions.doors.stored import (
+    CallBelow,
+    answer_events,
+    asked_below,
+    decided_below,
+    end_events,
+    outcome_event,
+    pending_event,
+    wait_event,
+)
 from shared.sessions.events import EventType, FrameType
 from shared.sessions.live.open_streams import OpenStream, StreamBody, Viewer
 from shared.sessions.models import ApprovalStatus, JsonObject, Message, ToolWait, Turn
-from shared.sessions.records.approvals import ApprovalRecord
+from shared.sessions.records.approvals import ApprovalBelow, ApprovalRecord
 from shared.sessions.records.pages import MAX_LIMIT, ApprovalFilter, Page
 from shared.sessions.streaming import DEGRADED_POLL_SECONDS, LogLost, OpenForLong, StreamingHandler
 
@@ -36,15 +47,20 @@ _OF_DECISIONS = frozenset(
         EventType.TOOL_CALL_FAILED,
     }
 )
-"""What comes of an approval once it is decided, or of a wait once it is answered. From the store, only the last two or
-a
-rejection."""
+"""What comes of an approval once it is decided, or of a wait once it is answered. From the store, of the turn's own
+calls only the last two or a rejection."""
+_MISSED = timedelta(seconds=5)
+"""How long ago a subagent must have asked for its frame to be missed."""
 
 
 class SessionApprovals(Protocol):
     """The part of the approvals' store that says what waits."""
 
     async def list_in_session(self, session_id: str, wanted: ApprovalFilter, page: Page) -> list[ApprovalRecord]: ...
+
+    async def list_below(
+        self, turn_ids: Sequence[str], status: ApprovalStatus | None = None
+    ) -> list[ApprovalBelow]: ...
 
 
 class TurnReader(Protocol):
@@ -80,7 +96,7 @@ class _Filter:
         self._answer: str | None = None
         self._has_joined = False
 
-    def is_new(self, envelope: JsonObject, progress: TurnProgress) -> bool:
+    def is_new(self, envelope: JsonObject, progress: WatchedTurn) -> bool:
         if self._is_open:
             return True
         told, seq = self._told, envelope.get("seq")
@@ -108,7 +124,7 @@ class _Filter:
         return False
 
 
-def _approvals_of(envelope: JsonObject, progress: TurnProgress) -> set[str]:
+def _approvals_of(envelope: JsonObject, progress: WatchedTurn) -> set[str]:
     data = envelope["data"]
     if "approval" in data:
         return {data["approval"]["id"]}
@@ -142,15 +158,14 @@ class DoorReader:
             yield door.closing
 
     async def _parts(self, door: Door, turn: Turn, stream: OpenStream, told: Told) -> AsyncGenerator[JsonObject | None]:
-        progress, fresh = TurnProgress(), _Filter(told)
+        progress, fresh = WatchedTurn(), _Filter(told)
 
         def through(envelope: JsonObject) -> Iterator[JsonObject]:
-            if not progress.take(envelope):
-                return
-            is_new = fresh.is_new(envelope, progress)
-            made = door.event(envelope)
-            if is_new:
-                yield from made
+            for one in progress.told(envelope):
+                is_new = fresh.is_new(one, progress)
+                made = door.event(one)
+                if is_new:
+                    yield from made
 
         try:
             # Always from the turn's beginning: what a door says of an event depends on those before it.
@@ -158,6 +173,8 @@ class DoorReader:
                 async for seq, envelope in events:
                     if envelope is None:
                         yield None
+                        if await self._has_missed(turn, progress):
+                            raise LogLost
                     else:
                         for part in through(envelope):
                             yield part
@@ -182,16 +199,30 @@ class DoorReader:
             for part in door.waiting():
                 yield part
 
-    async def _still_waits(self, turn: Turn, progress: TurnProgress) -> bool:
+    async def _still_waits(self, turn: Turn, progress: WatchedTurn) -> bool:
         """Whether all that waited at this point of the log waits now: it may be a point in the past. No while nobody
         can say."""
         try:
             pending = {approval.tool_call_id for approval in await self._asked(turn, ApprovalStatus.PENDING)}
             if not progress.pending <= pending:
+                pending |= {one.call.id for one in await self._below(turn, ApprovalStatus.PENDING)}
+            if not progress.pending <= pending:
                 pending |= {wait.tool_call_id for wait in await self._waits(turn)}
         except Transient:
             return False
         return progress.pending <= pending
+
+    async def _has_missed(self, turn: Turn, progress: WatchedTurn) -> bool:
+        """Whether a subagent waits for people, which the log has not told: what is told in the caller's session may be
+        lost there. No while nobody can say."""
+        if progress.is_waiting or not progress.is_running_calls:
+            return False
+        try:
+            asked = await self._below(turn, ApprovalStatus.PENDING)
+        except Transient:
+            return False
+        before = datetime.now(UTC) - _MISSED
+        return any(one.approval.requested_at < before and one.call.id not in progress.pending for one in asked)
 
     async def _waits(self, turn: Turn) -> Sequence[ToolWait]:
         """What calls of the turn wait for now, beside approvals."""
@@ -205,20 +236,24 @@ class DoorReader:
         found = await self._approvals.list_in_session(turn.session_id, wanted, Page(limit=MAX_LIMIT))
         return [public_approval(record) for record in found]
 
+    async def _below(self, turn: Turn, status: ApprovalStatus | None = None) -> list[CallBelow]:
+        return [CallBelow.of(one) for one in await self._approvals.list_below([turn.id], status)]
+
     async def _from_store(
-        self, turn: Turn, stream: OpenStream, progress: TurnProgress
+        self, turn: Turn, stream: OpenStream, progress: WatchedTurn
     ) -> AsyncGenerator[JsonObject | None]:
         """What is not told yet, once the turn has ended or waits for people; None as a heartbeat."""
         while True:
             current: Turn | None = None
-            asked: list[Approval] = []
+            below: list[CallBelow] | None = None
             async with aclosing(self._streaming.stored_turn(turn, stream, until=_is_settled)) as stored:
                 async for found in stored:
                     if isinstance(found, Message):
-                        if not asked:
-                            asked = await self._asked(turn)
-                            progress.approvals |= {approval.id: approval.tool_call_id for approval in asked}
-                        for envelope in _untold(found, progress):
+                        if below is None:
+                            below = await self._below(turn)
+                            for approval in await self._asked(turn):
+                                progress.approvals[approval.id] = approval.tool_call_id
+                        for envelope in _untold(found, progress, turn, below):
                             yield envelope
                     elif found is None:
                         yield None
@@ -232,6 +267,12 @@ class DoorReader:
                 return
             for approval in await self._asked(turn, ApprovalStatus.PENDING):
                 yield pending_event(approval)
+            below = await self._below(turn)
+            for one in below:
+                if one.approval.status is ApprovalStatus.PENDING:
+                    for envelope in asked_below(one, turn):
+                        yield envelope
+            progress.below_is(below, turn)
             for wait in await self._waits(turn):
                 yield wait_event(wait, turn)
             if progress.is_waiting:
@@ -243,10 +284,14 @@ def _is_settled(turn: Turn) -> bool:
     return turn.status.is_terminal or turn.status.waits
 
 
-def _untold(message: Message, progress: TurnProgress) -> Iterator[JsonObject]:
+def _untold(message: Message, progress: WatchedTurn, turn: Turn, below: Sequence[CallBelow]) -> Iterator[JsonObject]:
     if not progress.has_told(message.id):
         yield from answer_events(message)
     for call in message.tool_calls:
+        for one in below:
+            if one.through == call.id and not progress.has_closed(one.call.id):
+                yield from asked_below(one, turn)
+                yield from decided_below(one, turn)
         outcome = outcome_event(message, call)
         if outcome is not None and not progress.has_closed(call.id):
             yield outcome

@@ -8,10 +8,13 @@ from typing import Protocol
 
 from shared.sessions.approvals.models import Approval
 from shared.sessions.approvals.voting import public_approval
+from shared.sessions.doors.below import WatchedTurn
 from shared.sessions.doors.door import Door
-from shared.sessions.doors.progress import TurnProgress
 from shared.sessions.doors.stored import (
+    CallBelow,
     answer_events,
+    asked_below,
+    decided_below,
     decision_event,
     end_events,
     outcome_event,
@@ -27,7 +30,7 @@ from shared.sessions.models import (
     ToolCall,
     Turn,
 )
-from shared.sessions.records.approvals import ApprovalRecord
+from shared.sessions.records.approvals import ApprovalBelow, ApprovalRecord
 from shared.sessions.records.pages import MAX_LIMIT, ApprovalFilter, MessageFilter, Page
 
 
@@ -37,6 +40,10 @@ class StoredMessages(Protocol):
 
 class StoredApprovals(Protocol):
     async def list_in_session(self, session_id: str, wanted: ApprovalFilter, page: Page) -> list[ApprovalRecord]: ...
+
+    async def list_below(
+        self, turn_ids: Sequence[str], status: ApprovalStatus | None = None
+    ) -> list[ApprovalBelow]: ...
 
 
 class TurnSnapshots:
@@ -51,10 +58,12 @@ class TurnSnapshots:
         wanted = ApprovalFilter(turn_id=turn.id)
         records = await self._approvals.list_in_session(turn.session_id, wanted, Page(limit=MAX_LIMIT))
         approvals = [public_approval(record) for record in records]
-        progress = TurnProgress()
-        for envelope in events_of(turn, [message async for message in self._answers(turn)], approvals):
-            if progress.take(envelope):
-                door.event(envelope)
+        below = [CallBelow.of(one) for one in await self._approvals.list_below([turn.id])]
+        progress = WatchedTurn()
+        for envelope in events_of(turn, [message async for message in self._answers(turn)], approvals, below):
+            for one in progress.told(envelope):
+                door.event(one)
+        progress.below_is(below, turn)
         if progress.is_waiting:
             door.waiting()
 
@@ -69,10 +78,12 @@ class TurnSnapshots:
             page = Page(limit=page.limit, after=(last[0][0], "")) if page.has_more(found) else None
 
 
-def events_of(turn: Turn, answers: Iterable[Message], approvals: Sequence[Approval]) -> Iterator[JsonObject]:
+def events_of(
+    turn: Turn, answers: Iterable[Message], approvals: Sequence[Approval], below: Sequence[CallBelow] = ()
+) -> Iterator[JsonObject]:
     """A turn's events as they would come now, without numbers.
 
-    answers: the turn's, oldest first.
+    answers: the turn's, oldest first. below: what its subagents have asked people for.
     """
     asked = {approval.tool_call_id: approval for approval in approvals}
     for message in answers:
@@ -80,20 +91,41 @@ def events_of(turn: Turn, answers: Iterable[Message], approvals: Sequence[Approv
             continue
         yield from answer_events(message)
         calls = {call.id: call for call in message.tool_calls}
-        waited = sorted((asked[call_id] for call_id in calls if call_id in asked), key=_decided_first)
-        for approval in waited:
-            yield pending_event(approval)
-        yield from _outcomes(message, [call for call in message.tool_calls if call.id not in asked])
-        for approval in waited:
-            if approval.status not in {ApprovalStatus.PENDING, ApprovalStatus.CANCELLED}:
-                yield decision_event(approval)
-            yield from _outcomes(message, [calls[approval.tool_call_id]])
+        own = [asked[call_id] for call_id in calls if call_id in asked]
+        under = [one for one in below if one.through in calls]
+        through = {one.through for one in under}
+        waited = through | {approval.tool_call_id for approval in own}
+        yield from (pending_event(approval) for approval in sorted(own, key=_decided_at))
+        yield from _outcomes(message, [call for call in message.tool_calls if call.id not in waited])
+        moments = [moment for one in under for moment in _moments_below(one, turn)]
+        for approval in own:
+            ended = [] if approval.tool_call_id in through else [calls[approval.tool_call_id]]
+            moments.append((_decided_at(approval), [*_decision(approval), *_outcomes(message, ended)]))
+        for _, events in sorted(moments, key=lambda moment: moment[0]):
+            yield from events
+        # What a subagent has answered comes after all that it asked.
+        yield from _outcomes(message, [call for call in message.tool_calls if call.id in through])
         yield from (wait_event(wait, turn) for wait in turn.waits if wait.tool_call_id in calls)
     if turn.status.is_terminal:
         yield from end_events(turn)
 
 
-def _decided_first(approval: Approval) -> datetime:
+type _Moment = tuple[datetime, list[JsonObject]]
+"""A time, and the events that came then."""
+
+
+def _decision(approval: Approval) -> list[JsonObject]:
+    is_decided = approval.status not in {ApprovalStatus.PENDING, ApprovalStatus.CANCELLED}
+    return [decision_event(approval)] if is_decided else []
+
+
+def _moments_below(one: CallBelow, turn: Turn) -> list[_Moment]:
+    """When people were asked, and when they decided, with what became of the call."""
+    asked, decided = list(asked_below(one, turn)), list(decided_below(one, turn))
+    return [(one.approval.requested_at, asked), (_decided_at(one.approval), decided)]
+
+
+def _decided_at(approval: Approval) -> datetime:
     return approval.decided_at or datetime.max.replace(tzinfo=UTC)
 
 

@@ -32,7 +32,7 @@ class HistoryManager:
         return await self._turns.get_message(session_id, message_id)
 
     async def tool_calls(self, session_id: str, principal: Principal, ids: Sequence[str]) -> dict[str, ToolCall]:
-        """Tool calls of a session by id; others are left out. Raises NotFound."""
+        """Tool calls of a session and of its subagents by id; others are left out. Raises NotFound."""
         await self._sessions.get(session_id, principal.user_id)
         known = [call_id for call_id in ids if is_valid_id(call_id)]
         found = await self._turns.tool_calls(session_id, known) if known else []

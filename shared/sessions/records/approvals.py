@@ -13,7 +13,7 @@ from pydantic import (
 
 from shared.sessions.events import EventTarget
 from shared.sessions.mcp.pins import PinnedTool
-from shared.sessions.models import ApprovalStatus, ClientTool, Decision, JsonObject, ToolCallStatus, Value
+from shared.sessions.models import ApprovalStatus, ClientTool, Decision, JsonObject, ToolCall, ToolCallStatus, Value
 from shared.sessions.records.approval_policy import DEFAULT_POLICY, ApprovalPolicy, Requirement
 from shared.sessions.records.audit import AuditNote
 
@@ -77,6 +77,19 @@ class ApprovalRecord:
     """The tool as its turn's plan pins it; None for tools that are not of MCP servers."""
     client_tool: ClientTool | None = None
     """The tool as its turn's message declared it; None for tools that are not of a client."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalBelow:
+    """An approval that a subagent of a turn asks for, and its call."""
+
+    turn_id: str
+    """The turn, which waits for the subagent."""
+    approval: ApprovalRecord
+    call: ToolCall
+    above: tuple[JsonObject, ...]
+    """The subagents from the turn down to the one that makes the call, each with the ids of the call that it answers,
+    its agent, session and turn: as frames name them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from shared.sessions.approvals.models import Approval
+from shared.sessions.doors.below import WatchedTurn
 from shared.sessions.doors.mcp.tools import answered
-from shared.sessions.doors.progress import TurnProgress
 from shared.sessions.doors.responses.door import ResponsesDoor
 from shared.sessions.doors.responses.ids import ResponseId
 from shared.sessions.doors.responses.items import Head
@@ -93,10 +93,10 @@ def approval(status: ApprovalStatus, *, minutes: int = 0, **fields: Any) -> Appr
 
 
 def shown(now: Turn, answers: list[Message], approvals: list[Approval], start: str | None = None) -> dict[str, Any]:
-    door, progress = ResponsesDoor(Head(ResponseId(SESSION, TURN, start), "assistant", 0, {})), TurnProgress()
+    door, progress = ResponsesDoor(Head(ResponseId(SESSION, TURN, start), "assistant", 0, {})), WatchedTurn()
     for envelope in events_of(now, answers, approvals):
-        if progress.take(envelope):
-            door.event(envelope)
+        for one in progress.told(envelope):
+            door.event(one)
     if progress.is_waiting:
         door.waiting()
     return door.response()

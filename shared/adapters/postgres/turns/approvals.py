@@ -6,7 +6,7 @@ whether it was the one that was missing: of two last voters exactly one decides.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -21,11 +21,12 @@ from shared.adapters.postgres.rows import event_target
 from shared.durable.hub import TaskHub, only_hub
 from shared.principal import Principal
 from shared.sessions.mcp.pins import PinnedTool
-from shared.sessions.models import ApprovalStatus, ClientTool, ToolCallStatus
+from shared.sessions.models import ApprovalStatus, ClientTool, ToolCall, ToolCallStatus
 from shared.sessions.records.approval_policy import ApprovalPolicy, NoticeKind, Requirement
 from shared.sessions.records.approvals import (
     CONTEXT_CALLS,
     CONTEXT_CHARS,
+    ApprovalBelow,
     ApprovalNotes,
     ApprovalRecord,
     CallBefore,
@@ -39,7 +40,7 @@ from shared.sessions.records.approvals import (
     VoteRecord,
 )
 from shared.sessions.records.audit import AuditNote
-from shared.sessions.records.pages import ApprovalFilter, Page
+from shared.sessions.records.pages import MAX_LIMIT, ApprovalFilter, Page
 
 _Q = load_queries("turns/approvals")
 _A = load_queries("audit")
@@ -63,6 +64,25 @@ _MINE_SQL = sql.SQL(
     " WHERE d.decider = one.decider AND d.status = its.status AND (d.since IS NULL OR d.since <= %(now)s)"
     "{narrowed}{ordered}) found"
     " ORDER BY found.requested_at DESC, found.approval_id DESC LIMIT %(limit)s) "
+)
+_BELOW_SQL = sql.SQL(
+    # `above` as the frames of subagents name them: from the turn down to the call's own.
+    "SELECT a.*, s.event_seq_floor, s.event_seq_ceiling, s.incarnation, counted_votes_of_approval(a.id) AS votes,"
+    " t.plan ->> 'agent_id' AS agent_id, t.plan ->> 'agent_version' AS agent_version,"
+    " t.plan #> ARRAY['mcp', a.tool] AS pinned, t.plan #> ARRAY['client_tools', a.tool] AS client_tool,"
+    " t.plan -> 'asked_through' AS asked_through, o.id AS of_turn,"
+    " jsonb_build_object('id', c.id, 'message_id', c.message_id, 'name', c.name, 'arguments', c.arguments,"
+    " 'decided_arguments', c.decided_arguments, 'status', c.status, 'result', c.result) AS call,"
+    " (SELECT jsonb_agg(jsonb_build_object('tool_call_id', e.parent_tool_call_id, 'agent_id', e.agent_id,"
+    " 'session_id', e.id, 'turn_id', x.id) ORDER BY cardinality(x.ancestors))"
+    " FROM turns x JOIN sessions e ON e.id = x.session_id"
+    " WHERE x.id = ANY (t.ancestors || t.id) AND x.ancestors @> ARRAY[o.id]) AS above"
+    " FROM turns o"
+    " JOIN turns t ON t.ancestors <> '{}' AND t.ancestors @> ARRAY[o.id] AND t.in_background = o.in_background"
+    " JOIN approvals a ON a.turn_id = t.id JOIN sessions s ON s.id = t.session_id"
+    " JOIN tool_calls c ON c.id = a.tool_call_id"
+    " WHERE o.id = ANY (%(turn_ids)s) AND (%(status)s::text IS NULL OR a.status = %(status)s)"
+    " ORDER BY a.requested_at DESC, a.id DESC LIMIT %(limit)s"
 )
 _OF_MINE_SQL = sql.SQL(" AND a.id IN (SELECT approval_id FROM mine) ORDER BY a.requested_at DESC, a.id DESC")
 
@@ -152,6 +172,19 @@ class PostgresApprovals:
         query = bounded_sql(_LIST_SQL + listing.conditions + listing.order)
         return await self._read(query, listing.parameters, page)
 
+    async def list_below(self, turn_ids: Sequence[str], status: ApprovalStatus | None = None) -> list[ApprovalBelow]:
+        parameters = {"turn_ids": list(turn_ids), "status": status, "limit": MAX_LIMIT}
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(bounded_sql(_BELOW_SQL), parameters)
+            found = rows_of_page(await cursor.fetchall(), Page(limit=MAX_LIMIT), _below)
+        found.reverse()
+        return found
+
+    async def waits_for(self, session_id: str, approval_id: str) -> str | None:
+        parameters = {"session_id": session_id, "approval_id": approval_id}
+        row = await self._pool.fetch_one(_Q["turn_that_waits_for"], parameters)
+        return None if row is None else str(row["id"])
+
     async def _read(self, query: sql.Composed, parameters: dict[str, Any], page: Page) -> list[ApprovalRecord]:
         async with self._pool.connection() as connection:
             cursor = await connection.execute(query, parameters)
@@ -237,6 +270,10 @@ def _filtered(wanted: ApprovalFilter, page: Page) -> Listing:
     listing.where("a.turn_id = %(turn_id)s", turn_id=wanted.turn_id)
     listing.where("a.tool = %(tool)s", tool=wanted.tool)
     return listing
+
+
+def _below(row: Row) -> ApprovalBelow:
+    return ApprovalBelow(row["of_turn"], _approval(row), ToolCall.of_store(row["call"]), tuple(row["above"]))
 
 
 def _context(row: Row) -> CallContext:

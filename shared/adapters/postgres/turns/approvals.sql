@@ -73,6 +73,13 @@ CROSS JOIN LATERAL (
 ) joined
 WHERE a.id = %(approval_id)s
 
+-- name: turn_that_waits_for
+-- Of a session: the approval's own turn, or the one that waits for the subagent whose turn that is.
+SELECT o.id
+FROM approvals a JOIN turns t ON t.id = a.turn_id
+JOIN turns o ON o.id = ANY (t.ancestors || t.id) AND o.in_background = t.in_background
+WHERE a.id = %(approval_id)s AND o.session_id = %(session_id)s
+
 -- name: lock_turn_of_approval
 SELECT t.id FROM turns t JOIN approvals a ON a.turn_id = t.id WHERE a.id = %(approval_id)s FOR UPDATE OF t
 

@@ -269,9 +269,11 @@ WHERE s.id = %(session_id)s AND (s.owner_id = %(user_id)s OR EXISTS (
     SELECT 1 FROM session_participants p WHERE p.session_id = s.id AND p.user_id = %(user_id)s))
 
 -- name: some_tool_calls
+-- Those of its subagents are among them.
 SELECT c.id, c.message_id, c.name, c.arguments, c.decided_arguments, c.status, c.result, c.is_client
 FROM tool_calls c JOIN turns t ON t.id = c.turn_id
-WHERE c.id = ANY (%(ids)s) AND t.session_id = %(session_id)s
+WHERE c.id = ANY (%(ids)s) AND (t.session_id = %(session_id)s OR EXISTS (
+    SELECT FROM turns o WHERE o.id = ANY (t.ancestors) AND o.session_id = %(session_id)s))
 
 -- name: turns_to_look_at
 -- With the time until which each may be silent: what its newest step may take, and what its calls and the people who are

@@ -6,6 +6,9 @@
       TOOL_CALL_START, _ARGS, _END; later TOOL_CALL_RESULT
     RUN_FINISHED (success, cancelled, or interrupt with what waits for people) | RUN_ERROR
 
+A call of a subagent that people are asked about is told as a call of a message of its own, in the subagent's name
+(`subagentRunId`), when it waits for them; its interrupt has that name, too. Nothing else of subagents is told.
+
 A call of a tool of the client is told once it waits for the client, and has no TOOL_CALL_RESULT where the client gives
 one: the run that ends then names it in `pendingToolCallIds`.
 
@@ -21,6 +24,7 @@ from typing import Any
 
 import orjson
 
+from shared.sessions.doors.whose import asking, whose
 from shared.sessions.events import EventType, FrameType
 from shared.sessions.live.sse import KEEP_ALIVE
 from shared.sessions.models import JsonObject, TurnStatus, WaitKind
@@ -69,6 +73,8 @@ class AgUiDoor:
         self._is_text_open = False
         self._calls: set[str] = set()
         """That this run, or one before it, has told."""
+        self._runs: dict[str, str] = {}
+        """Turns of subagents, by their calls that people are asked about."""
         self._waiting: dict[str, JsonObject] = {}
         """Approvals that are open, by tool call."""
         self._asking: dict[str, JsonObject] = {}
@@ -91,6 +97,8 @@ class AgUiDoor:
                 return self._of_frame(data["frame"], envelope.get("message_id"))
             case EventType.TOOL_CALL_PENDING:
                 self._waiting[data["tool_call_id"]] = data["approval"]
+                if "subagent" in envelope:
+                    return self._asks_below(data["approval"], envelope["subagent"])
             case EventType.TOOL_CALL_APPROVED:
                 self._waiting.pop(data["tool_call_id"], None)
                 self._change(data["tool_call_id"], data["approval"].get("decided_arguments"))
@@ -111,11 +119,12 @@ class AgUiDoor:
             {
                 "id": approval["id"],
                 "reason": INTERRUPT_REASON,
-                "message": approval.get("reason") or f"{approval['tool']} waits for a person's approval.",
+                "message": asking(approval),
                 "toolCallId": call_id,
                 "responseSchema": RESPONSE_SCHEMA,
                 "expiresAt": approval["expires_at"],
-                "metadata": {"tool": approval["tool"], "arguments": approval["arguments"]},
+                "metadata": {"tool": approval["tool"], "arguments": approval["arguments"], **whose(approval)},
+                **self._named(call_id),
             }
             for call_id, approval in self._waiting.items()
         ]
@@ -230,6 +239,22 @@ class AgUiDoor:
             {"type": "TOOL_CALL_END", "toolCallId": call_id},
         ]
 
+    def _asks_below(self, approval: JsonObject, subagent: JsonObject) -> list[JsonObject]:
+        """A call of a subagent waits for people."""
+        call_id = approval["tool_call_id"]
+        if call_id in self._calls:
+            return []
+        self._runs[call_id] = subagent["turn_id"]
+        answer = {"id": f"asked-{call_id}", "role": "assistant", **self._named(call_id)}
+        self._told.append(answer)
+        frame = {"id": call_id, "name": approval["tool"], "arguments": approval["arguments"]}
+        return [{**part, **self._named(call_id)} for part in self._tell(frame, answer)]
+
+    def _named(self, call_id: str) -> JsonObject:
+        """In whose name a call is told: a subagent's, or nobody's, which is the agent's own."""
+        run = self._runs.get(call_id)
+        return {} if run is None else {"subagentRunId": run}
+
     def _change(self, call_id: str, arguments: JsonObject | None) -> None:
         """A person has approved a call of the client with these arguments instead."""
         if arguments is not None and call_id in self._held:
@@ -256,9 +281,10 @@ class AgUiDoor:
             return offered  # the client has it, under an id of its own
         result = call.get("result") if call is not None else _refusal(approval or {})
         content = result if isinstance(result, str) else orjson.dumps(result).decode()
-        message = {"id": f"result-{call_id}", "role": "tool", "toolCallId": call_id, "content": content}
+        named = self._named(call_id)
+        message = {"id": f"result-{call_id}", "role": "tool", "toolCallId": call_id, "content": content, **named}
         self._told.append(message)
-        fields = {"messageId": message["id"], "toolCallId": call_id, "content": content, "role": "tool"}
+        fields = {"messageId": message["id"], "toolCallId": call_id, "content": content, "role": "tool", **named}
         return [*offered, {"type": "TOOL_CALL_RESULT", **fields}]
 
     def _end_reasoning(self) -> list[JsonObject]:

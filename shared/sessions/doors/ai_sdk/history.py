@@ -10,14 +10,20 @@ from shared.sessions.approvals.models import Approval
 from shared.sessions.doors.ai_sdk.request import UiMessage, UiPart
 from shared.sessions.doors.ai_sdk.wire import answer_id
 from shared.sessions.doors.files import content_url
+from shared.sessions.doors.stored import CallBelow
 from shared.sessions.models import ApprovalStatus, JsonObject, Message, MessageRole, ToolCall, ToolCallStatus
 
 
 def ui_messages(
-    stored: Sequence[Message], approvals: Mapping[str, Approval], *, open_turn_id: str | None
+    stored: Sequence[Message],
+    approvals: Mapping[str, Approval],
+    below: Sequence[CallBelow] = (),
+    *,
+    open_turn_id: str | None,
 ) -> list[UiMessage]:
     """stored: in the order of the conversation; messages of tools are not needed, as calls hold their results.
-    approvals: by tool call. open_turn_id: of the turn that a stream tells from its beginning; its answer is left out.
+    approvals: by tool call. below: calls of subagents that people were asked about, oldest first. open_turn_id: of the
+    turn that a stream tells from its beginning; its answer is left out.
 
     The answers of a turn are one message, with the turn's id; those behind a message that joined it are another one.
     """
@@ -30,7 +36,7 @@ def ui_messages(
             found += [_question(message) for message in asked]
             joined = None if asked[-1].joined_after is None else asked[-1].id
         elif turn_id != open_turn_id:
-            found.append(_answer(turn_id or "", joined, list(group), approvals))
+            found.append(_answer(turn_id or "", joined, list(group), approvals, below))
     return found
 
 
@@ -58,16 +64,20 @@ def _question(message: Message) -> UiMessage:
 
 
 def _answer(
-    turn_id: str, joined: str | None, answers: Sequence[Message], approvals: Mapping[str, Approval]
+    turn_id: str,
+    joined: str | None,
+    answers: Sequence[Message],
+    approvals: Mapping[str, Approval],
+    below: Sequence[CallBelow],
 ) -> UiMessage:
     about = {"session_id": answers[0].session_id, "turn_id": turn_id}
     parts = [_part("data-turn", id=turn_id, data=about)]
     for answer in answers:
-        parts += _step(answer, approvals)
+        parts += _step(answer, approvals, below)
     return UiMessage(id=answer_id(turn_id, joined), role="assistant", parts=parts)
 
 
-def _step(answer: Message, approvals: Mapping[str, Approval]) -> Iterator[UiPart]:
+def _step(answer: Message, approvals: Mapping[str, Approval], below: Sequence[CallBelow]) -> Iterator[UiPart]:
     yield _part("step-start")
     if answer.reasoning:
         yield _part("reasoning", text=answer.reasoning, state="done")
@@ -75,6 +85,10 @@ def _step(answer: Message, approvals: Mapping[str, Approval]) -> Iterator[UiPart
         yield _part("text", text=answer.content, state="done")
     for call in answer.tool_calls:
         yield _tool(call, approvals.get(call.id))
+    calls = {call.id for call in answer.tool_calls}
+    for one in below:
+        if one.through in calls:
+            yield _tool(one.call, one.approval)
 
 
 def _tool(call: ToolCall, approval: Approval | None) -> UiPart:

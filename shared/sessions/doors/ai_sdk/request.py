@@ -17,6 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from shared.errors import ErrorCode, InvalidInput
 from shared.sessions.approvals.models import NewDecision
+from shared.sessions.doors.ai_sdk.wire import WAITS_BELOW
 from shared.sessions.doors.files import SentFile, check_number, file_of_url
 from shared.sessions.models import (
     CLIENT_TOOL_NAME,
@@ -299,15 +300,16 @@ def _rounded(number: float) -> float:
 
 
 def check_calls(posted: Mapping[str, tuple[str, UiPart]], known: Mapping[str, ToolCall]) -> None:
-    """Refuse outcomes that are not those of the session. known: its calls by id. Raises InvalidInput."""
+    """Refuse outcomes that are not those of the session. known: its calls and those of its subagents, by id. Raises
+    InvalidInput."""
     for call_id, (field, part) in posted.items():
         call = known.get(call_id)
         if call is None:
             raise refused(f"{field}.toolCallId", f"{call_id[:64]!r} is no tool call of this session")
         if call.is_client:
             continue  # the page's own to show; what is told of it is checked where it answers
-        if part.fields.get("state") != "output-available":
-            continue
+        if part.fields.get("state") != "output-available" or part.fields.get("output") == WAITS_BELOW:
+            continue  # the latter is what a page has been told in place of a result
         if call.status is not ToolCallStatus.COMPLETED or not _same(part.fields.get("output"), call.result):
             raise refused(f"{field}.output", "is not the result of this call; results of tools cannot be posted")
 

@@ -2,11 +2,13 @@
 follows a message that joined the turn is another one (`answer_id`).
 
 Invariant: a client that applies the parts in order has the texts of each answer's last attempt, each tool call with its
-outcome, and each approval with its decision. A call of the page's own tools is the page's to run once it waits for it,
-and the server's again once its result is stored, so that a page which sends results by itself sends each once. Where
-text is to be taken back, clients from version 7 on are told by `reset-step`. Older ones refuse that part; they get
-`data-superseded`: hide what stands between it and the step's start. Source: `uiMessageChunkSchema` of the npm package
-`ai`, 6.0.326 and 7.0.173.
+outcome, and each approval with its decision. A call of a subagent that people are asked about is a part of its own; the
+call of the turn below which it stands has `WAITS_BELOW` as its output until they have decided, since a page sends
+answers by itself only when no part of the step is open. A call of the page's own tools is the page's to run once it
+waits for it, and the server's again once its result is stored, so that a page which sends results by itself sends each
+once. Where text is to be taken back, clients from version 7 on are told by `reset-step`. Older ones refuse that part;
+they get `data-superseded`: hide what stands between it and the step's start. Source: `uiMessageChunkSchema` of the npm
+package `ai`, 6.0.326 and 7.0.173.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from collections.abc import Sequence
 import orjson
 
 from shared.sessions.doors.progress import call_of
+from shared.sessions.doors.whose import asking, whose
 from shared.sessions.events import EventType, FrameType
 from shared.sessions.live.sse import KEEP_ALIVE
 from shared.sessions.models import FinishReason, JsonObject, ToolCallStatus, TurnStatus, WaitKind, WaitStatus
@@ -35,6 +38,9 @@ _FINISH_REASONS = {
     FinishReason.TOOL_CALLS: "tool-calls",
 }
 _CANCELLED = "The turn was cancelled."
+
+WAITS_BELOW = {"status": TurnStatus.WAITING_APPROVAL.value}
+"""The output of a call of an agent that waits for people, while it does."""
 
 
 def answer_id(turn_id: str, joined: str | None) -> str:
@@ -79,6 +85,8 @@ class UiMessageStream:
         self._called: list[str] = []
         self._asked: set[str] = set()
         self._waits: dict[str, JsonObject] = {}
+        self._through: dict[str, str] = {}
+        """Of a call of a subagent, the turn's own call below which it stands."""
         self._inputs: dict[str, tuple[str, JsonObject]] = {}
         """Name and arguments, by call."""
         self._told_waits: set[tuple[str, str]] = set()
@@ -95,18 +103,18 @@ class UiMessageStream:
             case EventType.STREAM_CHUNK:
                 return self._frame(data["frame"], envelope.get("message_id") or "")
             case EventType.TOOL_CALL_PENDING:
-                return self._pending(call_of(envelope), data["approval"])
+                return self._pending(call_of(envelope), data["approval"], envelope.get("through"))
             case EventType.TOOL_CALL_APPROVED:
-                return self._approved(call_of(envelope), data["approval"])
+                return [*self._works_on(call_of(envelope)), *self._approved(call_of(envelope), data["approval"])]
             case EventType.TOOL_CALL_REJECTED:
-                return self._rejected(call_of(envelope), data)
+                return [*self._works_on(call_of(envelope)), *self._rejected(call_of(envelope), data)]
             case EventType.TOOL_CALL_WAITING | EventType.TOOL_CALL_ANSWERED:
                 return self._wait(call_of(envelope), data["wait"])
             case EventType.TOOL_CALL_PROGRESS:
                 told = {"tool_call_id": call_of(envelope), "text": data["text"], "fraction": data["fraction"]}
                 return [{"type": "data-progress", "id": told["tool_call_id"], "data": told}]
             case EventType.TOOL_CALL_COMPLETED | EventType.TOOL_CALL_FAILED:
-                return [self._outcome(call_of(envelope), data["tool_call"])]
+                return [*self._works_on(call_of(envelope)), self._outcome(call_of(envelope), data["tool_call"])]
             case EventType.ERROR_OCCURRED:
                 self._error = data["detail"]
             case EventType.STREAM_ENDED:
@@ -118,6 +126,8 @@ class UiMessageStream:
         # client would send an answer that leaves nothing open again and again.
         again = list(self._waits.values()) if self._goes_on else []
         status = TurnStatus.WAITING_APPROVAL if self._waits else TurnStatus.WAITING_INPUT
+        above = dict.fromkeys(self._through[call_id] for call_id in self._waits if call_id in self._through)
+        again += [_answered(call_id, WAITS_BELOW) for call_id in above]
         return [*again, self._turn(status), {"type": "finish", "finishReason": "tool-calls"}]
 
     def cut(self) -> Sequence[JsonObject]:
@@ -188,16 +198,30 @@ class UiMessageStream:
 
     # Tool calls. -------------------------------------------------------------------------------
 
-    def _pending(self, call_id: str, approval: JsonObject) -> Sequence[JsonObject]:
+    def _pending(self, call_id: str, approval: JsonObject, through: str | None) -> Sequence[JsonObject]:
         about = _approval(approval)
         if approval["id"] in self._asked:  # told again: somebody voted, or others were asked
             return [about]
         self._asked.add(approval["id"])
         request: JsonObject = {"type": "tool-approval-request", "approvalId": approval["id"], "toolCallId": call_id}
-        if approval.get("reason") is not None:
+        if through is not None:
+            request["reason"] = asking(approval)
+        elif approval.get("reason") is not None:
             request["reason"] = approval["reason"]
         self._waits[call_id] = request
-        return [request, about]
+        if through is None:
+            return [request, about]
+        self._through[call_id] = through
+        self._calls[call_id] = ToolCallStatus.PENDING
+        self._inputs[call_id] = approval["tool"], approval["arguments"]
+        return [_called(call_id, *self._inputs[call_id]), request, about]
+
+    def _works_on(self, call_id: str) -> Sequence[JsonObject]:
+        """A call of an agent whose subagent waits for people no more, or for the next ones."""
+        above = self._through.get(call_id)
+        if above is None or call_id not in self._waits or above not in self._inputs:
+            return []
+        return [_called(above, *self._inputs[above])]
 
     def _approved(self, call_id: str, approval: JsonObject) -> Sequence[JsonObject]:
         self._calls[call_id] = ToolCallStatus.APPROVED
@@ -236,9 +260,10 @@ class UiMessageStream:
 
     def _outcome(self, call_id: str, call: JsonObject) -> JsonObject:
         self._calls[call_id] = status = ToolCallStatus(call["status"])
-        said: JsonObject = {"toolCallId": call_id, "dynamic": True, "providerExecuted": True}
+        self._waits.pop(call_id, None)
         if status is ToolCallStatus.COMPLETED:
-            return {"type": "tool-output-available", **said, "output": call["result"]}
+            return _answered(call_id, call["result"])
+        said: JsonObject = {"toolCallId": call_id, "dynamic": True, "providerExecuted": True}
         result = call["result"]
         text = result.get("error") if isinstance(result, dict) else None
         return {"type": "tool-output-error", **said, "errorText": str(text or "The call failed.")}
@@ -281,9 +306,15 @@ def _called(call_id: str, name: str, arguments: JsonObject) -> JsonObject:
     }
 
 
+def _answered(call_id: str, output: object) -> JsonObject:
+    shown = {"toolCallId": call_id, "dynamic": True, "providerExecuted": True, "output": output}
+    return {"type": "tool-output-available", **shown}
+
+
 def _approval(approval: JsonObject) -> JsonObject:
     shown = (
         *("id", "tool_call_id", "status", "reason", "expires_at"),
         *("decided_by", "decided_at", "comment", "quorum", "votes"),
     )
-    return {"type": "data-approval", "id": approval["id"], "data": {name: approval.get(name) for name in shown}}
+    data = {**{name: approval.get(name) for name in shown}, **whose(approval)}
+    return {"type": "data-approval", "id": approval["id"], "data": data}

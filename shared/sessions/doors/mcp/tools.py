@@ -165,14 +165,19 @@ def answered(turn: Turn, task: str, answer: str | None, waiting: Sequence[Approv
             f"It waits for an answer of {asked[0].asked_of}, in the conversation itself: {words} {later}", told
         )
     if waiting:
-        names = ", ".join(f"{approval.tool} ({approval.id})" for approval in waiting)
+        names = ", ".join(f"{_named(approval)} ({approval.id})" for approval in waiting)
         return result(f"It waits until a person approves or rejects: {names}. {later}", told)
     return result(f"The agent is still working. {later}", told)
 
 
 def shown(approval: Approval) -> JsonObject:
     fields = {"id", "tool", "arguments", "status", "requested_by", "requested_at", "expires_at", "reason", "session_id"}
-    return approval.model_dump(mode="json", include=fields)
+    return approval.model_dump(mode="json", include={*fields, "agent_id", "asked_through"})
+
+
+def _named(approval: Approval) -> str:
+    """The tool, and the subagent that calls it."""
+    return f"{approval.tool} of {approval.agent_id}" if approval.asked_through else approval.tool
 
 
 def result(text: str, structured: JsonObject | None = None, *, is_error: bool = False) -> JsonObject:

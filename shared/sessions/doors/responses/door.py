@@ -35,6 +35,7 @@ from shared.sessions.doors.responses.items import (
     response_object,
 )
 from shared.sessions.doors.responses.writing import Part, Writing, added, done
+from shared.sessions.doors.whose import whose
 from shared.sessions.events import EventType, FrameType
 from shared.sessions.live.sse import KEEP_ALIVE, sse
 from shared.sessions.models import FinishReason, JsonObject, TurnStatus, WaitKind
@@ -68,6 +69,8 @@ class _Call:
     tool: str
     arguments: str
     approval_id: str | None = None
+    named: JsonObject | None = None
+    """Of a subagent's: whose it is."""
     index: int | None = None
     """In the output, once it runs."""
     is_client: bool = False
@@ -191,7 +194,7 @@ class ResponsesDoor:
             case EventType.TOOL_CALL_PENDING:
                 approval = data["approval"]
                 call = self._call(data["tool_call_id"], approval["tool"], approval["arguments"])
-                call.approval_id = approval["id"]
+                call.approval_id, call.named = approval["id"], whose(approval)
                 self._waiting[call.id] = approval
                 return self._ask(approval)
             case EventType.TOOL_CALL_APPROVED:
@@ -258,7 +261,7 @@ class ResponsesDoor:
         if not self._is_open or approval["id"] in self._asked:
             return []
         self._asked.add(approval["id"])
-        item = approval_item(approval["id"], approval["tool"], approval["arguments"])
+        item = approval_item(approval)
         index = self._place(item)
         return [added(index, item), done(index, item)]
 
@@ -297,7 +300,7 @@ class ResponsesDoor:
     def _run(self, call: _Call) -> list[Part]:
         if not self._is_open or call.index is not None:
             return []
-        item = call_item(call.id, call.tool, call.arguments, call.approval_id)
+        item = call_item(call.id, call.tool, call.arguments, call.approval_id, call.named)
         call.index = self._place(item)
         where = {"item_id": item["id"], "output_index": call.index}
         return [

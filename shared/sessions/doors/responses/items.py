@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from shared.sessions.doors.responses.ids import ResponseId, approval_request_id
+from shared.sessions.doors.whose import whose
 from shared.sessions.models import JsonObject
 
 SERVER_LABEL = "parley"
@@ -100,18 +101,22 @@ def reasoning_item(item_id: str, status: str, summary: Sequence[JsonObject] = ()
     return {"id": item_id, "type": "reasoning", "status": status, "summary": list(summary)}
 
 
-def approval_item(approval_id: str, tool: str, arguments: Any) -> JsonObject:
+def approval_item(approval: JsonObject) -> JsonObject:
+    """Of a subagent's call it says whose that is, beside what the wire has for it."""
     return {
-        "id": approval_request_id(approval_id),
+        "id": approval_request_id(approval["id"]),
         "type": "mcp_approval_request",
         "server_label": SERVER_LABEL,
-        "name": tool,
-        "arguments": as_text(arguments),
+        "name": approval["tool"],
+        "arguments": as_text(approval["arguments"]),
+        **whose(approval),
     }
 
 
-def call_item(call_id: str, tool: str, arguments: str, approval_id: str | None) -> JsonObject:
-    """A call that runs."""
+def call_item(
+    call_id: str, tool: str, arguments: str, approval_id: str | None, named: JsonObject | None = None
+) -> JsonObject:
+    """A call that runs. named: of a subagent's, whose it is."""
     return {
         "id": f"mcp_{call_id}",
         "type": "mcp_call",
@@ -122,6 +127,7 @@ def call_item(call_id: str, tool: str, arguments: str, approval_id: str | None) 
         "status": "in_progress",
         "output": None,
         "error": None,
+        **(named or {}),
     }
 
 
