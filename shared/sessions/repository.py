@@ -489,8 +489,9 @@ class ApprovalRepository(Protocol):
         ...
 
     async def list_below(self, turn_ids: Sequence[str], status: ApprovalStatus | None = None) -> list[ApprovalBelow]:
-        """What the subagents that these turns wait for have asked people for, oldest first: the newest MAX_LIMIT, or as
-        many as CutRows. Whether the caller may read the turns was asked before."""
+        """What the subagents that these turns wait for have asked people for, oldest first: at most MAX_LIMIT and
+        PAGE_BYTES, what waits before what does not, and then the newest. Whether the caller may read the turns was
+        asked before."""
         ...
 
     async def waits_for(self, session_id: str, approval_id: str) -> str | None:

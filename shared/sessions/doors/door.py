@@ -25,6 +25,10 @@ class Door(Protocol):
         envelope: `Envelope` as JSON. Of events made from stored messages it has no `seq`. `tool_call.pending` may come
         several times for one approval. An answer that begins again (`message_start` of a message that has not ended)
         replaces what came of it. The turn's last event is `stream.ended`.
+
+        Events `tool_call.*` of a subagent's call that people are asked about come as the turn's own do, with the
+        subagent (`subagent`) and the call of the turn below which it stands (`through`); a door has not heard of such
+        a call before. Frames of subagents come, too, and say nothing to a door.
         """
         ...
 

@@ -170,17 +170,21 @@ async def test_a_response_asks_for_the_call_of_a_subagent(
     assert len(sink.at(path)) == requests
 
 
-async def test_an_mcp_client_is_told_what_a_subagent_asks(parley: AppHost, api: Api, sink: Sink) -> None:
-    asking = await _asking(api, _posting(sink.url("/below-mcp")))
+async def test_an_mcp_client_is_told_what_two_subagents_ask_side_by_side(parley: AppHost, api: Api, sink: Sink) -> None:
+    paths = ["/below-mcp/one", "/below-mcp/other"]
+    asking = await _asking(api, *(_posting(sink.url(path)) for path in paths))
     async with mcp_client(parley.base_url, OLGA) as client:
         asked = {"message": asking.message, "conversation": asking.session_id}
         told = await client.call_tool(f"ask_{asking.agent_id}", asked)
         assert not told.is_error, told.content
-        [waiting] = told.structured_content["approvals"]
-        assert (waiting["tool"], waiting["arguments"]["url"]) == ("http_request", sink.url("/below-mcp"))
-        assert (waiting["agent_id"], waiting["asked_through"]) == (asking.helper, [asking.agent_id])
+        waiting = told.structured_content["approvals"]
+        assert {(one["tool"], one["arguments"]["url"]) for one in waiting} == {
+            ("http_request", sink.url(path)) for path in paths
+        }
+        assert [(one["agent_id"], one["asked_through"]) for one in waiting] == [(asking.helper, [asking.agent_id])] * 2
         assert f"http_request of {asking.helper}" in str(told.content[0])
-        await client.call_tool("decide_approval", {"approval_id": waiting["id"], "decision": "approve"})
-        done = await client.call_tool("get_answer", {"task": told.structured_content["task"]})
+        for one in waiting:
+            await client.call_tool("decide_approval", {"approval_id": one["id"], "decision": "approve"})
+        done = await client.call_tool("get_answer", {"task": told.structured_content["task"], "wait_seconds": 50})
     assert (done.structured_content["answer"], done.structured_content["approvals"]) == ("After it.", [])
-    assert len(sink.at("/below-mcp")) == 1
+    assert [len(sink.at(path)) for path in paths] == [1, 1]

@@ -254,6 +254,19 @@ async def test_what_somebody_else_decides_while_a_stream_is_open_is_told(reader:
     assert await reading == ["pending below", *GOES_ON]
 
 
+async def test_whoever_decided_goes_on_from_the_outcome_where_the_decision_was_never_told(
+    reader: DoorReader, team: Team
+) -> None:
+    """Killed between the two."""
+    await team.ask()
+    await team.decide(tell=False)
+    await team.pays()
+    await team.ends()
+
+    told = Told(decided=frozenset({team.approval.id}))
+    assert await read(reader, team.posted, told) == GOES_ON[1:]
+
+
 async def test_without_the_log_the_store_says_what_a_subagent_waits_for_and_what_became_of_it(
     reader: DoorReader, team: Team, event_log: RedisEventLog
 ) -> None:

@@ -1,4 +1,5 @@
-"""What a caller's subagents do is told in its own session; a door tells the caller's answer, and nothing of theirs."""
+"""What a caller's subagents do is told in its own session; of these frames a door tells nothing: what they ask people
+reaches it as events (`test_below.py`)."""
 
 from __future__ import annotations
 

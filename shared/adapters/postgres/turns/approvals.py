@@ -82,7 +82,8 @@ _BELOW_SQL = sql.SQL(
     " JOIN approvals a ON a.turn_id = t.id JOIN sessions s ON s.id = t.session_id"
     " JOIN tool_calls c ON c.id = a.tool_call_id"
     " WHERE o.id = ANY (%(turn_ids)s) AND (%(status)s::text IS NULL OR a.status = %(status)s)"
-    " ORDER BY a.requested_at DESC, a.id DESC LIMIT %(limit)s"
+    # What waits is not cut off for what has ended since.
+    " ORDER BY a.status = 'pending' DESC, a.requested_at DESC, a.id DESC LIMIT %(limit)s"
 )
 _OF_MINE_SQL = sql.SQL(" AND a.id IN (SELECT approval_id FROM mine) ORDER BY a.requested_at DESC, a.id DESC")
 
@@ -177,8 +178,7 @@ class PostgresApprovals:
         async with self._pool.connection() as connection:
             cursor = await connection.execute(bounded_sql(_BELOW_SQL), parameters)
             found = rows_of_page(await cursor.fetchall(), Page(limit=MAX_LIMIT), _below)
-        found.reverse()
-        return found
+        return sorted(found, key=lambda one: (one.approval.requested_at, one.approval.id))
 
     async def waits_for(self, session_id: str, approval_id: str) -> str | None:
         parameters = {"session_id": session_id, "approval_id": approval_id}
