@@ -105,10 +105,19 @@ function Part({ part, answer, output }: { part: Message["parts"][number]; answer
         </details>
       );
     case "data-approval":
-      return part.data.decided_by === null ? null : (
-        <p>
-          {part.data.status} by {part.data.decided_by} {part.data.comment}
-        </p>
+      return (
+        <>
+          {part.data.asked_through !== undefined && (
+            <p>
+              {part.data.agent_id} asks, through {part.data.asked_through.join(", ")}
+            </p>
+          )}
+          {part.data.decided_by !== null && (
+            <p>
+              {part.data.status} by {part.data.decided_by} {part.data.comment}
+            </p>
+          )}
+        </>
       );
     case "dynamic-tool":
       return (

@@ -5,7 +5,15 @@ import { DefaultChatTransport, type UIMessage } from "ai";
 const API = "/api/v1/ai-sdk/chat";
 
 export type Turn = { session_id: string; turn_id: string; status?: string; seq?: number | null };
-export type Approval = { tool_call_id: string; status: string; decided_by: string | null; comment: string | null };
+export type Approval = {
+  tool_call_id: string;
+  status: string;
+  decided_by: string | null;
+  comment: string | null;
+  /** Of a subagent's call: which agent asks, and through which others. */
+  agent_id?: string;
+  asked_through?: string[];
+};
 
 export type Message = UIMessage<unknown, { turn: Turn; approval: Approval; progress: { text: string } }>;
 
@@ -37,14 +45,19 @@ export async function cancel({ session_id, turn_id }: Turn): Promise<void> {
   await fetch(`/api/v1/sessions/${session_id}/turns/${turn_id}/cancel`, { method: "POST", headers });
 }
 
-/** Call `decided` once somebody decides an approval of the session; returns what ends the waiting. */
+const DECIDED = ["tool_call.approved", "tool_call.rejected", "stream.ended"];
+
+/** Call `decided` once somebody decides an approval of the session or of a subagent; returns what ends the waiting. */
 export function onDecision({ session_id, seq }: Turn, decided: () => void): () => void {
   const events = new EventSource(`/api/v1/sessions/${session_id}/events?after=${seq ?? 0}`);
-  for (const kind of ["tool_call.approved", "tool_call.rejected", "stream.ended"]) {
-    events.addEventListener(kind, () => {
-      events.close();
-      decided();
-    });
-  }
+  const ended = () => {
+    events.close();
+    decided();
+  };
+  for (const kind of DECIDED) events.addEventListener(kind, ended);
+  events.addEventListener("stream.chunk", ({ data }) => {
+    const { frame } = JSON.parse(data).data;
+    if (frame.type === "subagent" && DECIDED.includes(frame.told.type)) ended();
+  });
   return () => events.close();
 }

@@ -174,6 +174,29 @@ def test_a_page_sees_what_somebody_else_decided(pages: Open, address: str, sink:
     otto.close()
 
 
+def test_a_page_shows_what_a_subagent_asks_and_what_somebody_else_decided(
+    pages: Open, address: str, sink: Sink, http: Http
+) -> None:
+    helper = http.agent("use_chat_helper", "Helper")
+    session_id = http.session("Asks another agent", agent_id=http.agent("use_chat_boss", "Boss", agents=[helper]))
+    page = pages(f"{address}/?chat={session_id}")
+    posts = [[post_call(sink.url(f"/below/{number}"))] for number in (1, 2)]
+    asks = [call("ask_use_chat_helper", input=script(tool_calls=posts, content="Sent."))]
+    say(page, script(tool_calls=[asks], content="They have sent it."))
+    expect(page.get_by_text("use_chat_helper asks, through use_chat_boss")).to_be_visible()
+    tools = page.get_by_role("region", name="Tool call http_request")
+    tools.get_by_role("button", name="Approve").click()
+    expect(tools.first).to_contain_text("output-available")
+    expect(tools.last).to_contain_text("approval-requested")
+    at_rest(page)
+    url = sink.url("/below/2")
+    [approval] = [item for item in http.get("/approvals", status="pending")["items"] if item["arguments"]["url"] == url]
+    http.post(f"/approvals/{approval['id']}/decision", {"decision": "reject"})
+    expect(tools.last).to_contain_text("output-denied")
+    expect(answers(page).last).to_contain_text("They have sent it.")
+    assert [len(sink.at(f"/below/{number}")) for number in (1, 2)] == [1, 0]
+
+
 def test_a_page_reloaded_in_mid_stream_shows_all_of_it(pages: Open, address: str, http: Http) -> None:
     page = pages(address)
     say(page, script(tokens=80, token_ms=40))
