@@ -18,6 +18,7 @@ from shared.sessions.events import EventType, FrameType
 from shared.sessions.models import JsonObject, ToolCallStatus, Turn
 
 _OF_CALLS = ENDS_CALL | {EventType.TOOL_CALL_PENDING, EventType.TOOL_CALL_APPROVED}
+_OF_A_CALL = "tool_call."
 _CANCELLED = "The turn was cancelled."
 
 
@@ -101,18 +102,16 @@ class WatchedTurn:
     def _told_below(self, envelope: JsonObject, named: JsonObject, told: JsonObject) -> list[JsonObject]:
         asker = named["tool_call_id"]
         frame = told["data"].get("frame", {}) if told["type"] == EventType.STREAM_CHUNK else {}
-        proposed = frame["id"] if frame.get("type") == FrameType.TOOL_CALL else None
+        proposed: str | None = frame["id"] if frame.get("type") == FrameType.TOOL_CALL else None
         if named.get("background") or asker in self._background:
             if proposed is not None:
                 self._background.add(proposed)
             return [envelope]
-        if not self._is_open(asker):
+        call_id = call_of(told) if told["type"].startswith(_OF_A_CALL) else proposed
+        if not self._is_open(asker) or (call_id is not None and not self._place(call_id, asker)):
             return [envelope]
-        turn = self._below.setdefault(asker, TurnProgress(self._below))
-        if not turn.take(told):
+        if not self._below.setdefault(asker, TurnProgress(self._below)).take(told):
             return [envelope]
-        if proposed is not None:
-            self._place(proposed, asker)
         if told["type"] == EventType.STREAM_ENDED:
             return [*self._left(asker, envelope), envelope]
         if told["type"] not in _OF_CALLS:
@@ -122,7 +121,7 @@ class WatchedTurn:
     def _of_call(self, envelope: JsonObject, named: JsonObject, told: JsonObject) -> list[JsonObject]:
         call_id, kind = call_of(told), told["type"]
         left = self._left(call_id, envelope) if kind in ENDS_CALL else []
-        if kind == EventType.TOOL_CALL_PENDING and self._place(call_id, named["tool_call_id"]):
+        if kind == EventType.TOOL_CALL_PENDING:
             self._asked[call_id] = _Asked(told["data"]["approval"]["tool"], named)
             self.approvals[told["data"]["approval"]["id"]] = call_id
         if call_id not in self._asked:

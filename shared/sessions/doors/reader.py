@@ -159,6 +159,8 @@ class DoorReader:
 
     async def _parts(self, door: Door, turn: Turn, stream: OpenStream, told: Told) -> AsyncGenerator[JsonObject | None]:
         progress, fresh = WatchedTurn(), _Filter(told)
+        # Calls that have waited together, and do not any more: the store is asked once, for many events may follow.
+        passed: set[str] | None = None
 
         def through(envelope: JsonObject) -> Iterator[JsonObject]:
             for one in progress.told(envelope):
@@ -178,7 +180,10 @@ class DoorReader:
                     else:
                         for part in through(envelope):
                             yield part
-                    if not progress.is_waiting or not await self._still_waits(turn, progress):
+                    if not progress.is_waiting or (envelope is not None and progress.pending == passed):
+                        continue
+                    if not await self._still_waits(turn, progress):
+                        passed = progress.pending
                         continue
                     # What was told while it waits: votes of some of those who must agree, others who were asked.
                     if seq is None or not await self._streaming.has_more(turn, stream.viewer, seq):

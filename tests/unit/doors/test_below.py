@@ -176,8 +176,9 @@ def test_an_approval_whose_subagent_ended_has_ended(end: list[Json]) -> None:
 
 def test_calls_of_one_id_do_not_stand_below_themselves() -> None:
     loop = [STARTED, *answer(str(UUID(int=60)), "", calls=[(ASK, "ask_helper", {})], ends="tool_calls"), asks(ASK)]
+    turn, _ = watched(*ASKING, *of(HELPER, *loop))
+    assert (turn.pending, turn.is_waiting) == (set(), False)
     turn, heard = watched(*ASKING, *of(HELPER, *loop), *REST)
-
     assert (kinds_below(heard), turn.is_over) == ([], True)
 
 
@@ -211,6 +212,17 @@ def test_every_door_tells_the_real_tool_and_its_arguments_and_whose_it_is(name: 
     over = str(through(DOORS[name](), *WAITING, *PAID, *REST))
     assert "paid" in over
     assert "I pay." not in over
+
+
+@pytest.mark.parametrize("name", DOORS)
+def test_a_no_and_a_timeout_of_a_subagents_call_are_told_as_its_end(name: str) -> None:
+    ends = {"ag-ui": "TOOL_CALL_RESULT", "responses": "response.mcp_call.failed"}.get(name, "tool-output-denied")
+    timed_out = ran(PAY, "pay", "Nobody decided.", "rejected")  # which names no approval
+    for end in (decides(PAY, "rejected", comment="no"), timed_out):
+        parts = through(DOORS[name](), *WAITING, *of(HELPER, end), *REST)
+        ended_calls = [part for part in parts if part["type"] == ends]
+        assert len(ended_calls) == (2 if name == "ag-ui" else 1), "AG-UI has the same end for the call above it"
+        assert PAY in str(ended_calls[0])
 
 
 def test_ag_ui_tells_a_call_of_the_subagents_own_and_an_interrupt_of_it() -> None:
