@@ -96,9 +96,7 @@ interface Shown {
 }
 
 function OfAgent({ agents, newest, version, tools }: Shown) {
-  const { api } = useParley()
   const wanted = Math.min(newest.version, Math.max(1, version))
-  const [state, retry] = useLoaded(() => api.get<Agent>(`/agents/${encodeURIComponent(newest.id)}`, { version: wanted }), [api, newest.id, wanted])
   return (
     <section aria-label="One agent">
       <div class="policy">
@@ -124,9 +122,18 @@ function OfAgent({ agents, newest, version, tools }: Shown) {
         </label>
         <a href={link('agents', newest.id)}>To its editor</a>
       </div>
-      <When state={state} what="the version" retry={retry}>
-        {(agent) => <Policies key={`${agent.id} ${agent.version}`} agentId={agent.id} draft={draftOf(agent)} isChanged={agent.version !== newest.version} tools={tools} pinned={pinnedTools(agent, tools)} />}
-      </When>
+      <OfVersion key={wanted} newest={newest} version={wanted} tools={tools} />
     </section>
+  )
+}
+
+/** Made anew for each version: what is written in the test of one is not taken for another's, and not lost when that one arrives. */
+function OfVersion({ newest, version, tools }: Omit<Shown, 'agents'>) {
+  const { api } = useParley()
+  const [state, retry] = useLoaded(() => api.get<Agent>(`/agents/${encodeURIComponent(newest.id)}`, { version }), [api, newest.id, version])
+  return (
+    <When state={state} what="the version" retry={retry}>
+      {(agent) => <Policies agentId={agent.id} draft={draftOf(agent)} isChanged={version !== newest.version} tools={tools} pinned={pinnedTools(agent, tools)} />}
+    </When>
   )
 }
