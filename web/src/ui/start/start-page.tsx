@@ -1,6 +1,6 @@
 // Where no session is open: write, choose who answers, or try an example. The first message makes the session.
 
-import { useEffect, useRef, useState } from 'preact/hooks'
+import { useLayoutEffect, useRef, useState } from 'preact/hooks'
 import { jsonText, type Agent, type PostedTurn, type Session } from '../../client'
 import { Icon, When } from '../bits'
 import { draftOf, keepDraft } from '../chat/drafts'
@@ -29,7 +29,7 @@ export function StartPage() {
   // The same keys for the same words: whatever of it was done before is not done again.
   const attempt = useRef<Attempt | null>(null)
 
-  useEffect(() => {
+  useLayoutEffect(() => {
     // Not from the search field or a dialog; and not on a phone, whose keyboard would hide the list.
     const isElsewhere = document.getElementById('main')?.contains(document.activeElement) === true || document.querySelector('dialog[open]') !== null
     if (!isElsewhere && !matchMedia('(max-width: 760px)').matches) field.current?.focus()

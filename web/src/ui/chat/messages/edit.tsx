@@ -1,6 +1,6 @@
 // A user's message while it is edited, where it stands. What was said and answered before stays, as another branch.
 
-import { useEffect, useRef, useState } from 'preact/hooks'
+import { useLayoutEffect, useRef, useState } from 'preact/hooks'
 import type { MessageView } from '../../../client'
 
 interface Props {
@@ -14,7 +14,8 @@ export function EditForm({ message, send, close }: Props) {
   const [text, setText] = useState(message.content)
   const [isSending, setSending] = useState(false)
   const field = useRef<HTMLTextAreaElement>(null)
-  useEffect(() => {
+  // At once: later it would take back what the user has selected meanwhile.
+  useLayoutEffect(() => {
     const box = field.current
     box?.focus()
     box?.setSelectionRange(box.value.length, box.value.length)
