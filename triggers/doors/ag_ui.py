@@ -161,9 +161,7 @@ async def _turn_of_question(call: Call, session_id: str, given: AnsweredQuestion
 
 async def _asked(call: Call, session_id: str, answer: Answered) -> AskedIn:
     """Raises InvalidInput for what no turn of this session waits for."""
-    try:
-        if is_valid_id(answer.approval_id):
-            return await call.services.approvals.asked_in(session_id, answer.approval_id, call.principal)
-    except NotFound:
-        pass
-    raise refused(answer.field, "is no interrupt of this thread")
+    found = await entering.find_asked(call, session_id, answer.approval_id)
+    if found is None:
+        raise refused(answer.field, "is no interrupt of this thread")
+    return found

@@ -221,13 +221,20 @@ def _tools_of_the_wire() -> Iterator[None]:
 async def asked_of(call: Call, session_id: str, approval_id: str, field: str) -> AskedIn:
     """An approval that a turn of a session waits for, its own or one of a subagent. field: where it stands in the body.
     Raises InvalidInput for what is none."""
+    found = await find_asked(call, session_id, approval_id)
+    if found is None:
+        raise _refused(approval_id, field, "is no approval of this session" if is_valid_id(approval_id) else "is no id")
+    return found
+
+
+async def find_asked(call: Call, session_id: str, approval_id: str) -> AskedIn | None:
+    """The same; None for what is none."""
     try:
         if is_valid_id(approval_id):
             return await call.services.approvals.asked_in(session_id, approval_id, call.principal)
-        why = "is no id"
     except NotFound:
-        why = "is no approval of this session"
-    raise _refused(approval_id, field, why)
+        pass
+    return None
 
 
 def _refused(approval_id: str, field: str, why: str) -> InvalidInput:
